@@ -34,8 +34,9 @@ from consilium.core.study import Study
 from consilium.privacy import clip, noise
 from consilium.testing.trainers import a_study
 from consilium.training import private
-from consilium.training.clipped import Clipper, slope
+from consilium.training.clipped import Clipper
 from consilium.training.linear import Logistic
+from consilium.training.slopes import slope
 from consilium.training.torch import TorchTrainer
 
 MODES = ("ew", "ghost", "hooks", "functorch")

@@ -27,6 +27,7 @@ from consilium.core.timed import COX
 from consilium.exported import Exported
 from consilium.training.cox import FARTHEST
 from consilium.training.onnx import runtime
+from consilium.training.slopes import MAX_RATE
 
 try:
     from onnx import ModelProto, ValueInfoProto, helper
@@ -97,7 +98,6 @@ def _predicted(nodes: Nodes, study: Study, model: Tensors, columns: str, count: 
         score = score if kind == COX else nodes.add("Add", score, model["intercept"].astype(np.float64)[None, :])
     elif kind == "torch":
         from consilium.onnxfile import layers
-        from consilium.training.clipped import MAX_RATE
 
         score, most = nodes.cast(layers.score(nodes, study, model, columns, count), DOUBLE), MAX_RATE
     else:

@@ -24,12 +24,10 @@ from torch import nn
 from torch.nn import functional
 
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
-from consilium.privacy import clip
-from consilium.training import grouped, singly
+from consilium.training import chained, grouped, singly
 from consilium.training.catalogue import Block
+from consilium.training.slopes import Slopes, each
 
-MAX_RATE = 50.0
-"""Scores of a count are held below this: the exponential of more is no rate."""
 SLACK = 2.0**-18
 """By so much, relatively, a gradient is clipped below the bound: more than float32 can be wrong by in its norm."""
 PIECE, MANY = 64, 512
@@ -159,29 +157,12 @@ KNOWN: Mapping[type, Callable[[Any, Any, Any], Part]] = {
 """Layers with parameters, and how their parts are found."""
 
 
-Slopes = Callable[[NDArray[Any], Any], Any]
-"""Of scores (n,) of the patients of a slice, or of some places: derivatives of each one's loss by its own score, (n,).
-"""
-
-
 class _Beyond(Exception):
     """Some patients' gradients are not finite. `others`: (n,) whose are."""
 
     def __init__(self, others: Any) -> None:
         super().__init__()
         self.others = others
-
-
-def slope(kind: str, score: NDArray[Any], label: NDArray[Any]) -> Any:
-    """The derivative of the loss of a label's type by the score; all (n,). Losses are those of `training/torch.py`."""
-    match kind:
-        case "binary":
-            return 1 / (1 + np.exp(-score)) - label
-        case "number":
-            return 2 * (score - label)
-        case "count":
-            return (np.exp(score) - label) * (score <= MAX_RATE)
-    raise StudyInvalid(f"a label of type {kind} has no loss that can be clipped", "use binary, number or count")
 
 
 @dataclass
@@ -219,7 +200,7 @@ class Clipper:
                 layer.register_forward_pre_hook(lambda _, given: (_flat(given[0]),))
             elif self._known and type(layer) is nn.GroupNorm and layer.affine:
                 layer.forward = partial(grouped.normalised, layer)
-        self._chain = _chain(self.module) if self._known and self._layers else []
+        self._chain = chained.links(self.module) if self._known and self._layers else []
         self._names = {
             name: [f"{name}.{own}".lstrip(".") for own, part in layer.named_parameters()]
             for name, layer in self._layers.items()
@@ -280,7 +261,7 @@ class Clipper:
         try:
             with torch.enable_grad():
                 out = self.module(inputs)
-            told = torch.from_numpy(_each(slopes, out.detach().numpy(), len(inputs)))
+            told = torch.from_numpy(each(slopes, out.detach().numpy(), len(inputs)))
             deltas = torch.autograd.grad(out, [one for _, one in self._seen.values()], told)
             parts = {}
             for (name, (given, _)), delta in zip(self._seen.items(), deltas, strict=True):
@@ -296,76 +277,14 @@ class Clipper:
 
     def _alone(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum of what is made for each patient."""
-        out, each = singly.gradients(self.module, self._trained, inputs)
-        told = torch.from_numpy(_each(slopes, out.detach().numpy(), len(inputs))).reshape(-1)
-        scale = told * _factors([_squares(part.flatten(1) * told[:, None]) for part in each.values()], bound)
-        return {name: (scale @ part.flatten(1)).view(part.shape[1:]).numpy() for name, part in each.items()}
+        out, single = singly.gradients(self.module, self._trained, inputs)
+        told = torch.from_numpy(each(slopes, out.detach().numpy(), len(inputs))).reshape(-1)
+        scale = told * _factors([_squares(part.flatten(1) * told[:, None]) for part in single.values()], bound)
+        return {name: (scale @ part.flatten(1)).view(part.shape[1:]).numpy() for name, part in single.items()}
 
     def _chained(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
-        """The sum for dense layers one after the other, in numpy: small ones wait for torch's bookkeeping."""
-        given = inputs.numpy()
-        inside, deltas = [], []
-        for one in self._chain:
-            if one.cut:
-                np.maximum(given, 0, out=given)
-            inside.append(given)
-            given = given @ one.weight.T
-            given += one.bias
-        delta = _each(slopes, given, len(inside[0]))
-        for given, one in zip(reversed(inside), reversed(self._chain), strict=True):
-            deltas.append(delta)
-            if given is not inside[0]:
-                delta = delta * one.weight if delta.shape[1] == 1 else delta @ one.weight
-                if one.cut:
-                    delta *= given > 0
-        found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
-        made = {}
-        for one, (weight, bias) in zip(self._chain, found, strict=True):
-            made[one.names[0]], made[one.names[1]] = weight.T, bias
-        return made
-
-
-def _each(slopes: Callable[[NDArray[Any]], Any], score: NDArray[Any], patients: int) -> NDArray[Any]:
-    """Slopes in the shape of the module's output."""
-    fits = score.shape in ((patients,), (patients, 1))
-    told = slopes(score.reshape(-1)) if fits else score
-    if not fits or told.shape != (patients,):
-        raise TrainingFailed(
-            f"{patients} patients have scores of shape {score.shape} and slopes of shape {told.shape}",
-            "give one number per patient: what depends on several of them cannot be clipped",
-        )
-    return told.astype(score.dtype, copy=False).reshape(score.shape)
-
-
-@dataclass(frozen=True)
-class Link:
-    """A dense layer of a chain: names of its parameters, where these lie, and whether a rectifier stands before it."""
-
-    names: tuple[str, str]
-    weight: NDArray[Any]
-    bias: NDArray[Any]
-    cut: bool
-
-
-def _chain(module: Any) -> list[Link]:
-    """Dense layers one after the other; none, if there is more than that.
-
-    A rectifier works in place on what a layer gave, so that none may stand before the first.
-    """
-    found: list[Link] = []
-    cut = False
-    if type(module) is not nn.Sequential:
-        return []
-    for name, layer in module.named_children():
-        if type(layer) is nn.Linear and layer.bias is not None and layer.weight.requires_grad:
-            weight, bias = (part.detach().numpy() for part in (layer.weight, layer.bias))
-            found.append(Link((f"{name}.weight", f"{name}.bias"), weight, bias, cut))
-            cut = False
-        elif type(layer) is nn.ReLU and found:
-            cut = True
-        elif type(layer) is not nn.Dropout:  # one that leaves nothing out: others are not known here
-            return []
-    return [] if cut else found
+        """The sum for dense layers one after the other."""
+        return chained.summed(self._chain, inputs.numpy(), slopes, bound * (1 - SLACK))
 
 
 def _factors(squares: list[Any], bound: float) -> Any:

@@ -19,12 +19,13 @@ from consilium.core.study import Study
 from consilium.core.tensors import Tensors, flatten, unflatten
 from consilium.training.base import Architecture, Floats
 from consilium.training.linear import batches, least_poisson
+from consilium.training.slopes import MAX_RATE, slope
 
 try:
     import torch
 
     from consilium.training import catalogue
-    from consilium.training.clipped import MAX_RATE, Clipper, slope
+    from consilium.training.clipped import Clipper
 except ImportError as error:
     raise Refused("torch models need the extra", EXTRA.format("torch"), reason="extra") from error
 

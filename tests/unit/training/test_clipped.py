@@ -22,8 +22,9 @@ from consilium.core.tensors import flatten
 from consilium.training import clipped, singly
 from consilium.training import torch as trainer
 from consilium.training.catalogue import named
-from consilium.training.clipped import Clipper, slope
+from consilium.training.clipped import Clipper
 from consilium.training.singly import gradients
+from consilium.training.slopes import slope
 from consilium.training.torch import TorchTrainer
 
 ROOT = Path(__file__).parents[3]
