@@ -155,7 +155,8 @@ def test_a_second_start_says_which_run_is_on_and_starts_none(desk: Desk) -> None
     ]
     desk.told("study", "stop", "twice", "--reason", "enough")
     code, said = desk.says("study", "start", "twice")
-    assert (code, said.split(" Watch")[0]) == (0, "Started twice-2.")
+    began = "Started twice-2, from the beginning; what earlier runs reached stays."
+    assert (code, said.split(" Watch")[0]) == (0, began)
 
 
 def test_a_run_that_is_over_is_not_stopped_again_and_keeps_its_reason(desk: Desk) -> None:
