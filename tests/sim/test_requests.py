@@ -267,6 +267,29 @@ def test_who_stopped_a_run_stands_in_the_audit_log(coordinator: Coordinator) -> 
     assert [one["body"] for one in told if one["kind"] == "stop"] == [{"run": "sums-1", "by": "root"}]
 
 
+def test_a_full_disk_is_told_as_such_to_who_asks_and_to_the_operator_and_nothing_waits_for_it(
+    coordinator: Coordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run stood still without a word in any log, and then the database was said not to answer."""
+    database = coordinator.services.database
+
+    def room(pages: int) -> None:
+        asyncio.run(database.run(lambda tx: tx.connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar()))
+
+    tokens = lambda: coordinator.ask("root", "POST", "/v1/tokens", {"site": "west"})  # noqa: E731
+    room(1)
+    told = next(told for told in iter(tokens, None) if told[0] != 200)
+    assert [tokens()[0] for _ in range(12)] == [503] * 12
+    assert told[0] == 503 and told[1]["message"] == "the disk of the database is full"
+    assert told[1]["remedy"].startswith("make room on it")
+    assert coordinator.ask("root", "GET", "/v1/sites")[0] == 200, "what only reads goes on"
+    lines = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert lines[0].startswith("requests fail: the disk of the database is full; make room on it")
+    assert len(lines) < 5, "no line for each"
+    room(1 << 30)
+    assert tokens()[0] == 200
+
+
 def test_an_error_of_the_database_tells_no_values(coordinator: Coordinator) -> None:
     def act(tx: Transaction) -> None:
         tx.put(people, name="rita", role="researcher", password=PASSWORD, since=coordinator.services.now())

@@ -24,6 +24,7 @@ from consilium.coordinator.endpoints import Act, Call
 from consilium.coordinator.problems import problem
 from consilium.coordinator.services import Services
 from consilium.core.errors import ConsiliumError, Invalid, NotFound, ProtocolMismatch, TooLarge
+from consilium.store.database import Away
 from consilium.wire import messages, requests
 from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, PROTOCOLS
 from consilium.wire.requests import Problem
@@ -142,6 +143,10 @@ def _route(endpoint: Endpoint, services: Services) -> Callable[[Request], Any]:
         try:
             call = await _admit(endpoint, services, request)
             reply = await endpoint.act(call)
+        except Away as error:
+            client = request.client.host if request.client else "an unknown address"
+            services.refusals.add(f"requests fail: {error.message}; {error.remedy}", client, services.seconds())
+            return problem(error)
         except ConsiliumError as error:
             return problem(error)
         except ClientDisconnect:

@@ -37,6 +37,11 @@ LATELY = 8
 CONFLICTS = ("40001", "40P01")
 TWICE = "23505"
 """What PostgreSQL says when another transaction was faster, and when it inserted the same row."""
+DISK_FULL = "53100"
+
+
+class Away(Unavailable):
+    """The database, or room on its disk: an operator must hear of it, and not only who asks."""
 
 
 @dataclass
@@ -256,7 +261,7 @@ class Database:
                         break
                     raise
                 self._closing.wait(0.01 * 2 ** min(attempt, 6))
-        raise Unavailable("the database does not answer", "check that it runs, then try again") from last
+        raise _away(last) from last
 
     def _once(self, act: Callable[[Transaction], Result]) -> Result:
         with self._begun() as connection:
@@ -321,8 +326,19 @@ class Database:
 def unreadable(error: DatabaseError) -> ConsiliumError:
     """What to say of a database that fails; of SQLAlchemy's words, which hold values, nothing."""
     if isinstance(error, OperationalError):
-        return Unavailable("the database does not answer", "see that it runs, and that its disk is there and has room")
+        return _away(error, "see that it runs, and that its disk is there and has room")
     return Invalid("the database cannot be read", "keep its file, and restore it from your backup, or name another")
+
+
+def _away(error: DBAPIError, remedy: str = "check that it runs, then try again") -> Away:
+    if _full(error):
+        return Away("the disk of the database is full", "make room on it: what waits goes on by itself")
+    return Away("the database does not answer", remedy)
+
+
+def _full(error: DBAPIError) -> bool:
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return name == "SQLITE_FULL" or getattr(error.orig, "sqlstate", None) == DISK_FULL
 
 
 def _passes(error: DBAPIError, attempt: int) -> bool:
@@ -330,7 +346,7 @@ def _passes(error: DBAPIError, attempt: int) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state in CONFLICTS:
         return True
-    away = isinstance(error, OperationalError) and attempt < AWAY  # whoever asks is told soon, and asks again
+    away = isinstance(error, OperationalError) and attempt < AWAY and not _full(error)  # whoever asks is told soon, and asks again
     return away or (state == TWICE and attempt < 3)
 
 
