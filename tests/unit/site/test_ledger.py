@@ -25,7 +25,7 @@ from consilium.site.journal import BEHIND, Journal
 from consilium.site.recall import Recall
 from consilium.site.updates import Updates
 from consilium.wire.envelope import payload_of, seal
-from consilium.wire.messages import Checkpoint, Ended, Refusal
+from consilium.wire.messages import Checkpoint, Ended, Refusal, Reopened
 from e2e.federation import table
 from unit.site.circle import Here, Hospital, Relay, circle, secure, step_of
 
@@ -288,6 +288,26 @@ def test_a_run_that_goes_on_with_another_table_is_charged_to_its_patients(relay:
     assert [one.whose.population for one in north.worker.veto.ledger.book.accounts.values()] == ["everybody", "heart"]
 
 
+def test_nothing_leaves_once_the_table_is_of_patients_for_whom_there_is_no_room(relay: Relay) -> None:
+    north, plan = relay["north"], begun(relay, rounds=3)
+    assert relay.ask(plan, 1, "READY", ("north",)) == {"north": "done"}
+    assert north.worker.veto.stands("sums-1", 1, datetime.now(UTC))
+    policy(north, rounds(9), apart(2, "heart"))
+    other = other_extract(north, "heart", "heart")
+    north.mapping.write_text(other.read_text().replace("path: ", f"path: {other.parent}/"))
+    assert not north.worker.veto.stands("sums-1", 1, datetime.now(UTC))
+
+
+def test_a_run_that_was_over_is_charged_no_more_though_it_is_opened_again(relay: Relay) -> None:
+    """What nothing had left by was given back at its end: of what came after, nobody knows."""
+    north, plan = relay["north"], relay.approved(secure("sums", rounds=3, privacy={"recipe": "plain"}))
+    relay.submitted(plan, 1)
+    north.told(ended(plan))
+    north.told(Reopened(by="Ada", at=NOW, seq=1, head=digest(b"a head"), runs=("sums-1",), kept=0))
+    assert relay.ask(plan, 2, "SUBMIT", ("north",), cohort=()) == {"north": "replayed"}
+    assert spent(north) == 1
+
+
 class Keeps:
     """A coordinator that keeps checkpoints and what it heard, as the real one does."""
 
@@ -463,6 +483,20 @@ def test_what_somebody_else_signed_is_no_checkpoint_of_ours(relay: Relay) -> Non
     with pytest.raises(Unavailable, match="of another log"):
         looks.look(NOW)
     assert relay["north"].journal.meta(BEHIND) == ""
+
+
+def test_what_the_coordinator_showed_once_it_does_not_hide_afterwards(relay: Relay, tmp_path: Path) -> None:
+    plan, north = begun(relay, rounds=4), relay["north"]
+    keeps, copy = Keeps(north), copied(north, tmp_path / "copy")
+    relay.played(plan, 1)
+    keeps.sign()
+    keeps.hear()
+    heads, sent = keeps.heads, keeps.sent
+    restored(north, copy)
+    for keeps.heads, keeps.sent in ((heads, []), ([], sent), ([], [])):
+        keeps.recall().anew(NOW)
+    behind = json.loads(north.journal.meta(BEHIND))
+    assert len(behind["heads"]) == 1 and len(behind["left"]) == 2
 
 
 def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay: Relay) -> None:

@@ -61,8 +61,9 @@ def asked(relay: Relay, plan: Plan, name: str, told: Opening, cohort: tuple[str,
     return relay.ask(plan, 2, "READY", (name,), cohort=cohort, attempt=attempt)[name]
 
 
-def test_who_missed_a_round_computes_its_sum_of_what_others_signed(relay: Relay) -> None:
-    plan = relay.approved(secure("sums", quorum=3))
+@pytest.mark.parametrize("changes", [{}, {"prepare": {"numbers": "standardise"}}], ids=["training", "preparation"])
+def test_who_missed_a_round_computes_its_sum_of_what_others_signed(relay: Relay, changes: dict[str, Any]) -> None:
+    plan = relay.approved(secure("sums", quorum=3, **changes))
     paired(relay, plan, FOUR, 1)
     told = played(relay, plan, THREE, FOUR)
     lies = {
