@@ -499,6 +499,17 @@ def test_what_the_coordinator_showed_once_it_does_not_hide_afterwards(relay: Rel
     assert len(behind["heads"]) == 1 and len(behind["left"]) == 2
 
 
+def test_what_is_found_later_of_a_round_counts_beside_what_was_found_before(relay: Relay) -> None:
+    north, plan = relay["north"], begun(relay)
+    keeps = Keeps(north)
+    for attempt in (1, 2):
+        answers = [[1, one, "MASK", digest(str(one).encode())] for one in range(1, attempt + 1)]
+        keeps.sent = [{"study": "sums", "plan": plan.digest, "run": "sums-1", "answers": answers}]
+        keeps.recall().anew(NOW)
+        (found,) = recall.recount(north.journal, "Vera", NOW)
+        assert found["times"] == 1 and charged(north, 1) == attempt
+
+
 def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay: Relay) -> None:
     north = relay["north"]
     plan = Plan.of(secure("sums"))
