@@ -534,6 +534,15 @@ def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay
     assert facts["heart"]["spent"] > facts["everybody"]["spent"] > 0
 
 
+def test_what_a_person_says_was_spent_counts_for_each_purpose(relay: Relay) -> None:
+    north = relay["north"]
+    budget_ = f"{{epsilon: 50, purposes: {{research: {rounds(2)}}}}}"
+    north.folder.policy_file.write_text(f"policy: 1\nmin_patients: 10\nprivacy: {{budget: {budget_}}}\n")
+    assert approves(north, "one", north.mapping)
+    recall.said(north.journal, "", 0.1, 0.0, "Vera", NOW)
+    assert not approves(north, "two", north.mapping)
+
+
 def test_what_could_not_be_bounded_for_ever_is_not_taken(relay: Relay) -> None:
     """A delta that reaches the budget's; also with what was said before, and for each population that it counts for."""
     north = relay["north"]

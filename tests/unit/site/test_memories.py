@@ -1,4 +1,4 @@
-"""What a strategy keeps at a hospital: which round's is gone on from, and that what was lost is not taken for nothing."""
+"""What a strategy keeps at a hospital: from which round it is gone on, and that what was lost is no beginning."""
 
 from collections.abc import Iterator
 from pathlib import Path
