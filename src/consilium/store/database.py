@@ -346,9 +346,8 @@ def _passes(error: DBAPIError, attempt: int) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state in CONFLICTS:
         return True
-    away = (
-        isinstance(error, OperationalError) and attempt < AWAY and not _full(error)
-    )  # whoever asks is told soon, and asks again
+    # Whoever asks is told soon, and asks again.
+    away = isinstance(error, OperationalError) and attempt < AWAY and not _full(error)
     return away or (state == TWICE and attempt < 3)
 
 
