@@ -42,14 +42,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def demand_port(port: int) -> None:
+def demand_port(port: int, remedy: str = "choose another with --port") -> None:
     """Raises: Conflict: somebody listens on `port` of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise Conflict(f"port {port} of this machine is in use", "choose another with --port") from error
+            raise Conflict(f"port {port} of this machine is in use", remedy) from error
 
 
 class Children:

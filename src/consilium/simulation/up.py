@@ -10,6 +10,7 @@ import click
 
 from consilium.core.errors import Conflict, Invalid
 from consilium.core.ids import SLUG
+from consilium.durable import locked
 from consilium.privacy.pairing import FLOOR
 from consilium.simulation import federation
 from consilium.simulation.federation import Shell
@@ -66,7 +67,10 @@ def up(hospitals: str | None, home: Path, port: int | None, as_json: bool) -> No
     listens = address(url).port
     if port is not None and port != listens:
         raise Conflict(f"the federation in {home} lives at {url}", "leave --port out")
-    demand_port(listens)
+    if new:
+        demand_port(listens)
+    else:
+        _demand_rest(home, listens)
     chosen = names(hospitals or "4") if new or hospitals else []
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home = home.resolve()
@@ -80,6 +84,14 @@ def up(hospitals: str | None, home: Path, port: int | None, as_json: bool) -> No
             chosen = _again(shell, url, chosen)
         _ready(home, url, chosen, as_json)
         _stay(shell, as_json)
+
+
+def _demand_rest(home: Path, port: int) -> None:
+    """Raises: Conflict: the federation in `home` runs, or somebody else listens on its port."""
+    with (home / "coordinator" / "coordinator.lock").open("a") as file:
+        if not locked(file):
+            raise Conflict(f"the federation in {home} runs already", "go on with it, or end it first")
+    demand_port(port, "end what listens there: the federation has this port")
 
 
 def _stay(shell: Shell, as_json: bool) -> None:
