@@ -14,7 +14,7 @@ from pathlib import Path
 from consilium.core.errors import ConsiliumError, NotFound, Refused
 from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
-from consilium.privacy.pairing import FLOOR, Keys, Roster
+from consilium.privacy.pairing import Keys, Roster
 from consilium.privacy.secagg import Masked, Open, Ready, ctx2_of
 from consilium.site.pairing import signers
 from consilium.site.seats import layout_of
@@ -57,8 +57,10 @@ def signed(
             active = list(steps.messages(task, ready, signers(roster), Ready).values())
         except Refused:  # somebody is not on this roster, or by another key
             continue
+        if not active:
+            continue
         asked = _open(task, plan, kind, at, before, roster)
-        if not active or any(one.ctx != asked.sha256 for one in active):
+        if any(one.ctx != asked.sha256 for one in active):
             continue
         found = _survivors(steps, task, masked, roster)
         if not _sound(asked, active, found, roster, mine):
@@ -118,6 +120,4 @@ def _earlier(steps: Steps, task: Task, mine: Sequence[Roster]) -> Iterator[Roste
             said = steps.messages(task, of, lambda _, step: str(step.body.get("identity")), Keys)
         except ConsiliumError:
             continue
-        keys = tuple(said[site] for site in sorted(said))
-        if len(keys) >= FLOOR and all((one.study, one.epoch) == (task.run, attempt) for one in keys):
-            yield Roster(keys)
+        yield Roster(tuple(said[site] for site in sorted(said)))

@@ -12,9 +12,12 @@ import pytest
 from consilium.core.errors import Refused
 from consilium.core.study import Plan
 from consilium.privacy import pairing
+from consilium.privacy.pairing import Keys, Roster
+from consilium.privacy.secagg import Ready, ctx2_of
 from consilium.site import vouched
 from consilium.site.checking import Checking
 from consilium.site.pairing import roster_of
+from consilium.site.steps import parsed
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Blob
 from consilium.wire.requests import Opening
@@ -133,6 +136,30 @@ def test_who_came_when_keys_were_agreed_anew_believes_those_with_whom_it_holds_k
     relay.lie = lambda to, phase, said: said
     assert asked(relay, plan, "west", told, later) == "done"
     assert asked(relay, plan, "east", told, later) == "done"
+
+
+def test_who_goes_by_the_names_of_others_vouches_for_nothing(relay: Relay) -> None:
+    """The coordinator makes up a whole round, under keys of its own, of hospitals with the names of others here."""
+    plan, later = relay.approved(secure("sums", quorum=3)), (*THREE, "west")
+    paired(relay, plan, THREE, 1)
+    played(relay, plan, THREE, THREE)
+    paired(relay, plan, later, 2)
+    west, run = relay["west"], relay.said
+    before = west.folder.run(RUN) / "state-0.safetensors"
+    before.write_bytes(relay.blobs[relay.states[RUN, 0].digest])
+    mine = [roster_of(row) for row in west.journal.rows("SELECT * FROM epochs")]
+    task, state = relay.task(plan, 2, "READY", ("west",), cohort=later), (before, file_digest(before))
+    place = {phase: (RUN, 0 if phase == "KEYS" else 1, 1, phase) for phase in ("KEYS", "READY", "MASK")}
+    lie = {"KEYS": {n: relay.forged(run[place["KEYS"]][n], identity=relay.identity.public) for n in THREE}}
+    keys = [parsed(step_of(json.dumps(lie["KEYS"][name]).encode()), Keys) for name in THREE]
+    asked = vouched._open(task, plan, "TRAIN", (1, 1), state, Roster(tuple(keys)))
+    lie["READY"] = {n: relay.forged(run[place["READY"]][n], ctx=asked.sha256.hex()) for n in THREE}
+    ready = [parsed(step_of(json.dumps(one).encode()), Ready) for one in lie["READY"].values()]
+    ctx2 = ctx2_of(asked, ready).hex()
+    lie["MASK"] = {n: relay.forged(run[place["MASK"]][n], ctx2=ctx2) for n in THREE}
+    relay.lie = lambda to, phase, said: lie.get(phase, said)
+    with pytest.raises(Refused, match="is not the sum"):
+        vouched.signed(west.steps, task, plan, (1, 1), state, mine)
 
 
 def test_a_roster_that_nobody_here_has_compared_vouches_for_nothing(relay: Relay) -> None:
