@@ -276,6 +276,14 @@ def test_a_new_extract_inherits_what_was_spent(relay: Relay) -> None:
     assert approves(north, "six", other_extract(north, "lungs", "lung"))
 
 
+def test_who_is_named_apart_later_takes_nothing_off_what_was_spent_of_everybody(relay: Relay) -> None:
+    north = relay["north"]
+    north.mapping.write_text(north.mapping.read_text().replace(PATIENTS, PATIENTS + "patients: kidney\n"))
+    relay.played(begun(relay), 1)
+    policy(north, rounds(3), apart(9, "kidney"))
+    assert not approves(north, "two", other_extract(north, "later"))
+
+
 def test_a_run_that_goes_on_with_another_table_is_charged_to_its_patients(relay: Relay) -> None:
     north = relay["north"]
     plan = begun(relay, rounds=3)
