@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +15,7 @@ from consilium import __version__
 from consilium.coordinator import accounts, ledgers, steps, twins
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
+from consilium.coordinator.gate import AHEAD_S
 from consilium.coordinator.ingest import Letter
 from consilium.coordinator.invited import invites
 from consilium.coordinator.ledgers import post, record
@@ -33,9 +34,16 @@ from consilium.wire import messages, requests
 MAX_WAIT_S = 60.0
 SHORT = 16 << 10
 """An envelope of at most so many bytes is read before a thread would have begun to."""
+
+
+def _later(at: Any, ahead: Any) -> Any:
+    """Whether what is known of a site is older, or of a clock that was ahead and has been set back since."""
+    return or_(sites.c.last_seen < at, sites.c.last_seen > ahead)
+
+
 _HEARD = Hot(
     update(sites)
-    .where(sites.c.site == bindparam("of"), sites.c.last_seen < bindparam("at"))
+    .where(sites.c.site == bindparam("of"), _later(bindparam("at"), bindparam("ahead")))
     .values(last_seen=bindparam("at"))
 )
 _DECIDED = Hot(
@@ -214,9 +222,9 @@ def _seen(tx: Transaction, call: Call, at: float, **more: Any) -> None:
     if not more and not call.services.gate.news(call.who.name, at):
         return
     if not more:
-        tx.do(_HEARD, of=call.who.name, at=at)
+        tx.do(_HEARD, of=call.who.name, at=at, ahead=at + AHEAD_S)
         return
-    heard = update(sites).where(sites.c.site == call.who.name, sites.c.last_seen < at)
+    heard = update(sites).where(sites.c.site == call.who.name, _later(at, at + AHEAD_S))
     tx.do(heard.values(last_seen=at, **more))
 
 

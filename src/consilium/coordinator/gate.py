@@ -16,6 +16,8 @@ from consilium.store.database import Database
 
 KNOWN_S = 1.0
 MOST = 10_000
+AHEAD_S = 120.0
+"""No request is heard of so much later than it came: what is, was written by a clock that has been set back since."""
 QUEUE = 100
 """So many passwords may wait to be checked."""
 WRONG, PAUSE_S = 10, 60.0
@@ -41,7 +43,7 @@ class Gate:
     async def who(self, secret: str, now: float) -> Who:
         """Whose token this is. Raises: Unauthenticated."""
         known = self._known.get(secret)
-        if known is not None and now < known[1]:
+        if known is not None and known[1] - KNOWN_S <= now < known[1]:  # the clock may have been set back
             return known[0]
         rings = self.bell.rings(ACCESS)
         found, expires = await self.database.run(lambda tx: accounts.who(tx, secret, now))
@@ -55,7 +57,7 @@ class Gate:
         """Whether a password for this name may be tried now; the try counts as wrong until `right` says otherwise, so
         that many at once are no more than many in a row. Raises: Refused: too many were wrong lately.
         """
-        lately = [at for at in self._failed.get(name, ()) if now - at < PAUSE_S]
+        lately = [at for at in self._failed.get(name, ()) if abs(now - at) < PAUSE_S]
         if len(lately) >= WRONG:
             raise Refused("too many wrong passwords for this name", "wait a minute", reason="attempts")
         if len(self._failed) >= MOST:
@@ -81,12 +83,12 @@ class Gate:
         return right
 
     def heard_lately(self, site: str, at: float) -> bool:
-        """Whether `site` was heard of less than a second before `at`."""
-        return at - self._heard.get(site, 0.0) < KNOWN_S
+        """Whether `site` was heard of less than a second before `at`, or since; not: by a clock that was ahead then."""
+        return -AHEAD_S < at - self._heard.get(site, 0.0) < KNOWN_S
 
     def news(self, site: str, at: float) -> bool:
         """Whether it is worth a write that `site` spoke at `at`: once a second."""
-        worth = at - self._heard.get(site, 0.0) >= KNOWN_S
+        worth = not self.heard_lately(site, at)
         if worth:
             self._heard[site] = at
         return worth
