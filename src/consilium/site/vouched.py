@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from consilium.core.errors import ConsiliumError, NotFound, Refused
+from consilium.core.errors import NotFound, OutOfPhase, Refused
 from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
 from consilium.privacy.pairing import Keys, Roster
@@ -118,6 +118,6 @@ def _earlier(steps: Steps, task: Task, mine: Sequence[Roster]) -> Iterator[Roste
         try:
             of = Place("PAIR", 0, attempt, "KEYS")
             said = steps.messages(task, of, lambda _, step: str(step.body.get("identity")), Keys)
-        except ConsiliumError:
+        except (NotFound, OutOfPhase, Refused):
             continue
         yield Roster(tuple(said[site] for site in sorted(said)))

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from consilium.core.errors import Refused
+from consilium.core.errors import Refused, Unavailable
 from consilium.core.study import Plan
 from consilium.privacy import pairing
 from consilium.privacy.pairing import Keys, Roster
@@ -17,7 +17,7 @@ from consilium.privacy.secagg import Ready, ctx2_of
 from consilium.site import vouched
 from consilium.site.checking import Checking
 from consilium.site.pairing import roster_of
-from consilium.site.steps import parsed
+from consilium.site.steps import Steps, parsed
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Blob
 from consilium.wire.requests import Opening
@@ -160,6 +160,17 @@ def test_who_goes_by_the_names_of_others_vouches_for_nothing(relay: Relay) -> No
     relay.lie = lambda to, phase, said: lie.get(phase, said)
     with pytest.raises(Refused, match="is not the sum"):
         vouched.signed(west.steps, task, plan, (1, 1), state, mine)
+
+    def away(to: str, phase: str, said: Envelopes) -> Envelopes:
+        if phase == "KEYS":
+            raise Unavailable("the line is dead", "wait")
+        return said
+
+    relay.lie = away
+    with pytest.raises(Unavailable):  # it is asked again, and refuses nothing
+        vouched.signed(
+            Steps(west.identity, west.journal, west.steps.connection, Event()), task, plan, (1, 1), state, mine
+        )
 
 
 def test_a_roster_that_nobody_here_has_compared_vouches_for_nothing(relay: Relay) -> None:
