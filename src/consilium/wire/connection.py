@@ -4,10 +4,12 @@ A dead line must be noticed: every wait has a time limit, and TCP keepalive find
 """
 
 import json
+import logging
 import os
 import random
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +25,7 @@ from consilium.wire.http import Broken, Response
 from consilium.wire.lines import Lines
 from consilium.wire.messages import HEADER, PROTOCOL
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 READ_S = 30.0
 SOON_S = 4.0
@@ -30,6 +33,8 @@ SOON_S = 4.0
 costs this much. Every such request may be repeated, and the answer to a repetition is the same."""
 UNTRUSTED = "if a proxy of your institution opens TLS, name its CA in SSL_CERT_FILE; else trust nothing here"
 """What to do where a certificate is of a CA that is not known here."""
+LONG_S = 10.0
+"""What is tried in vain for longer is told."""
 TRIES = 10
 """Failures in a row after which a command gives up: seconds where nobody listens, a minute where nobody answers."""
 
@@ -247,13 +252,18 @@ class Patience(threading.Event):
 def retrying(act: Callable[[], Result], stop: threading.Event, *, first_s: float = 0.1, most_s: float = 1.0) -> Result:
     """Repeat `act` while the coordinator is out of reach, with growing, jittered pauses, until `stop`.
 
+    What is tried in vain for long is told, once: nobody else may hear why it waits. A command tells at its end.
+
     Raises: what `act` raises other than Unavailable; Unavailable: stopped.
     """
-    pause = first_s
+    pause, began, told = first_s, time.monotonic(), False
     while True:
         try:
             return act()
-        except (Unavailable, Unauthenticated):
+        except (Unavailable, Unauthenticated) as error:
+            if not (told or isinstance(stop, Patience)) and time.monotonic() - began > LONG_S:
+                log.warning("in vain so far, and tried again: %s", error)
+                told = True
             if stop.wait(pause * random.uniform(0.5, 1.0)):  # noqa: S311  jitter, not a secret
                 raise
             pause = min(pause * 2, most_s)

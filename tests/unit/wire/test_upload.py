@@ -10,8 +10,8 @@ import pytest
 
 from consilium.core.errors import DigestMismatch, Unavailable
 from consilium.core.ids import Digest, digest
-from consilium.wire import transfer
-from consilium.wire.connection import Connection
+from consilium.wire import connection, transfer
+from consilium.wire.connection import Connection, Patience
 from consilium.wire.transfer import FRESH, upload
 
 DATA = bytes(range(256)) * (2 * FRESH // 256)
@@ -53,7 +53,7 @@ def sent(path: Path, at: Taking, stop: Event | None = None) -> int:
 
 
 def cut(at: Taking, body: Any) -> None:
-    at.data += body.read(PIECE)
+    at.data += body.read(PIECE) if body is not None else b""
     raise Unavailable("cut", "")
 
 
@@ -114,3 +114,18 @@ def test_one_request_carries_so_much_at_most(path: Path, monkeypatch: pytest.Mon
     at = Taking()
     sent(path, at)
     assert at.data == DATA and at.asked == [("HEAD", -1), ("PATCH", 0), ("PATCH", len(DATA) // 2)]
+
+
+@pytest.mark.parametrize(("stop", "lines"), [(Event(), 1), (Patience(50), 0)])
+def test_what_is_tried_in_vain_for_long_is_told_once_by_who_works_unseen(
+    stop: Event, lines: int, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a coordinator answers questions and its disk has no room for answers: all else looked well."""
+    seconds = iter(range(0, 1000, 4))
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(connection.random, "uniform", lambda *_: 0.0)
+    for cuts, told in ((2, 0), (9, lines)):
+        caplog.clear()
+        at = Taking(*[cut] * cuts)
+        sent(path, at, stop)
+        assert [one.getMessage() for one in caplog.records] == ["in vain so far, and tried again: cut"] * told
