@@ -78,7 +78,11 @@ def asked(coordinator: Coordinator) -> Iterator[Asked]:
     plan = studies.submit(researcher, studies.study("heart"))
     run = studies.start(researcher, plan)
     north.send(studies.decision(north, plan))
-    studies.task(north, run)
+    try:
+        studies.task(north, run)
+    except TimeoutError as error:
+        stands = researcher.connection.get(f"/v1/runs/{run}")
+        raise AssertionError(f"{stands}\n{coordinator.process.said[-3000:]}") from error
     coordinator.join("spare", admit=False)
     coordinator.person("otto", "auditor")
     document = coordinator.connection().get("/v1/openapi.json")
