@@ -54,10 +54,6 @@ def _steady() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _size(model: Tensors) -> int:
-    return sum(values.size for values in model.values())
-
-
 def _parts(module: Any) -> dict[str, Any]:
     """Parameters and floating-point buffers by sorted name."""
     parts = dict(module.named_parameters()) | dict(module.named_buffers())
@@ -174,19 +170,19 @@ class TorchTrainer:
         if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         inputs, labels, kind = torch.from_numpy(x.astype(np.float32)), y.astype(np.float32), study.contract.label.type
-        one = self._clipper(study, x.shape[1], model)
-        one.values[:] = w
+        one = self._clipper(study, x.shape[1], model, w)
         with _steady():  # no layer goes by chance that clips
             known = one.clipper.sum(inputs, lambda score, here: slope(kind, score, labels[here]), bound)
         self._idle[:] = [one]
         parts = [known[name].ravel() if name in known else np.zeros(model[name].size) for name in sorted(model)]
         return np.concatenate(parts, dtype=np.float64), (one.decays * w).astype(np.float64)
 
-    def _clipper(self, study: Study, inputs: int, model: Tensors) -> _Clipped:
-        """What clips; nobody else has it meanwhile."""
+    def _clipper(self, study: Study, inputs: int, model: Tensors, w: NDArray[np.float32]) -> _Clipped:
+        """What clips at a model, whose values in a row are `w`; nobody else has it meanwhile."""
         with suppress(IndexError):
             one = self._idle.pop()
-            if one.study is study and one.values.size == _size(model):
+            if one.study is study and one.values.shape == w.shape:
+                one.values[:] = w
                 return one
         with _settled(study.training.seed):
             flat = _Flat(self._module(study, inputs), model)
