@@ -3,7 +3,8 @@
 A coordinator could else make up a round: name a sum that nobody opened, and the state that follows from it. What must
 hold: (1) as many as open a sum signed READY and MASK of one attempt, at the state from which this site goes on, under
 keys of a roster that people here have compared   (2) where the round was over a roster on which this site is not, for
-keys were agreed anew since, some who hold keys with it masked: they compared that roster, and one of them is honest.
+keys were agreed anew since, more who hold keys with it masked than the plan says may collude: they compared that
+roster, and one of them is honest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,6 @@ from consilium.site.seats import layout_of
 from consilium.site.steps import Place, Steps, forged
 from consilium.wire.messages import Blob, Task
 
-VOUCH = 2
-"""Fewest who hold keys with this site in a sum over a roster on which it is not: more than may work with whoever asks
-(`privacy.colluding`, by default).
-"""
 PAIRINGS = 16
 """So many agreements on keys before the newest are looked through."""
 Survivors = dict[SiteId, tuple[Masked, Blob]]
@@ -63,7 +60,8 @@ def signed(
         if any(one.ctx != asked.sha256 for one in active):
             continue
         found = _survivors(steps, task, masked, roster)
-        if not _sound(asked, active, found, roster, mine):
+        vouch = max(plan.study.privacy.colluding, 1) + 1  # one of them works with nobody
+        if not _sound(asked, active, found, roster, mine, vouch):
             raise made_up(at[0])
         return Signed(asked, active, found)
     raise NotFound(
@@ -99,15 +97,15 @@ def _survivors(steps: Steps, task: Task, of: Place, roster: Roster) -> Survivors
 
 
 def _sound(
-    asked: Open, active: list[Ready], survivors: Survivors, roster: Roster, mine: Sequence[Roster]
-) -> bool:  # fmt: skip
+    asked: Open, active: list[Ready], survivors: Survivors, roster: Roster, mine: Sequence[Roster], vouch: int
+) -> bool:
     ctx2, known = ctx2_of(asked, active), {(one.site, one.identity) for one in mine[0].keys}
     vouching = [one.site for one in roster.keys if one.site in survivors and (one.site, one.identity) in known]
     return (
         len(survivors) >= asked.needed
         and survivors.keys() <= {one.site for one in active}
         and all(message.ctx2 == ctx2 for message, _ in survivors.values())
-        and (roster in mine or len(vouching) >= VOUCH)
+        and (roster in mine or len(vouching) >= vouch)
     )
 
 

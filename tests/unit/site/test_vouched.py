@@ -116,16 +116,21 @@ def test_what_was_signed_is_of_as_many_as_open_a_sum_and_of_one_roll_call(relay:
     assert found() == set(THREE)
 
 
-def test_who_came_when_keys_were_agreed_anew_believes_those_with_whom_it_holds_keys(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("colluding", "became"), [(2, "done"), (3, "sum")])
+def test_as_many_of_them_must_have_masked_that_one_does_not_collude(relay: Relay, colluding: int, became: str) -> None:
+    privacy = {"recipe": "secure_sum", "colluding": colluding}
+    plan, later = relay.approved(secure("sums", quorum=3, privacy=privacy)), (*THREE, "west")
+    paired(relay, plan, THREE, 1)
+    told = played(relay, plan, THREE, THREE)
+    paired(relay, plan, later, 2)
+    assert asked(relay, plan, "west", told, later) == became, "three of those who masked are on its roster"
+
+
+def test_who_came_when_keys_were_agreed_anew_believes_those_with_whom_it_holds_keys(relay: Relay) -> None:
     plan, later = relay.approved(secure("sums", quorum=3)), (*THREE, "west")
     paired(relay, plan, THREE, 1)
     told = played(relay, plan, THREE, THREE)
     paired(relay, plan, later, 2)
-    monkeypatch.setattr(vouched, "VOUCH", 4)
-    assert asked(relay, plan, "west", told, later) == "sum", "three of those who masked are on its roster"
-    monkeypatch.undo()
 
     def other_keys(to: str, phase: str, said: Envelopes) -> Envelopes:
         mine = relay.identity.public
